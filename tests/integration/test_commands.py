@@ -68,7 +68,7 @@ def test_go_sends_the_message_of_python_zocalo(
     assert done.returncode == 0, done.stderr
     message, headers = sent(site)
     assert message == body
-    assert set(headers) == {"zocalo.go.user", "zocalo.go.host", "zocalo.go.sent", "zwrap-id"}
+    assert set(headers) == {"zocalo.go.user", "zocalo.go.host", "zwrap-sent", "zwrap-id"}
 
 
 def test_go_sends_a_recipe_file(site: Site, recipe: Path) -> None:
@@ -118,7 +118,7 @@ def test_while_the_transport_is_away_go_writes_a_drop_file(site: Site) -> None:
     assert set(dropped["headers"]) == {
         "zocalo.go.user",
         "zocalo.go.host",
-        "zocalo.go.sent",
+        "zwrap-sent",
         "zwrap-id",
     }
     assert file.read_text().startswith('{\n  "headers": {')

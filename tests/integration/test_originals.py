@@ -213,6 +213,7 @@ def test_a_request_is_the_same(both: Both) -> None:
     ((our_body, our_headers),) = both.take("processing_recipe", 1)
     our_headers.pop(ID_HEADER)
     headers.pop(ID_HEADER, None)
+    assert float(our_headers.pop("zwrap-sent")) == pytest.approx(time.time(), abs=60)
     assert our_body == body
     assert our_headers == headers
 

@@ -21,7 +21,7 @@ from zwrap.recipe.graph import Recipe
 
 from .test_services import READY, READY_CODE, Site, plug_in, site  # noqa: F401
 
-HEADERS = {"zocalo.go.user": "ann", "zocalo.go.host": "i04", "zocalo.go.sent": 1_700_000_000.5}
+HEADERS = {"zocalo.go.user": "ann", "zocalo.go.host": "i04", "zwrap-sent": 1_700_000_000.5}
 REQUEST = {"recipes": ["good"], "parameters": {"workingdir": "/dls/i04/sample_7"}}
 ANN = Sender("1", "ann", "i04", 1_700_000_000.5, "/dls/i04/sample_7", ["good"])
 

@@ -15,11 +15,11 @@ from zwrap.message.jsontext import encode
 KEY = "zwrap-request"
 """Key in the environment of an envelope."""
 
-USER_HEADER, HOST_HEADER, SENT_HEADER = "zocalo.go.user", "zocalo.go.host", "zocalo.go.sent"
+USER_HEADER, HOST_HEADER, SENT_HEADER = "zocalo.go.user", "zocalo.go.host", "zwrap-sent"
 """Headers of a request: who says to have sent it, on which host, and when, in seconds since the
 epoch."""
 
-ID_HEADER = "zocalo.request"
+ID_HEADER = "zwrap-request"
 """Header of a request that is put back until it is ready: the id under which it was sent."""
 
 DIRECTORIES = (

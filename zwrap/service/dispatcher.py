@@ -131,7 +131,8 @@ class Dispatcher(Service):
         headers = {
             key: value
             for key, value in delivery.message.headers.items()
-            if key == RECIPE_HEADER or key.startswith("zocalo.")
+            if key in (RECIPE_HEADER, sender.ID_HEADER, sender.SENT_HEADER)
+            or key.startswith("zocalo.")
         }
         if sender.USER_HEADER in headers:
             headers.setdefault(sender.ID_HEADER, delivery.message.id)

@@ -48,7 +48,7 @@ class Events:
 
         Args:
             tokens: Tokens of the attempts, or ids of the requests.
-            what: The action, such as ``cancelled``: 20 characters at most.
+            what: The action, such as ``cancelled``: 40 characters at most.
             who: The person, as user@host.
             reason: What the person gives as the reason; None: nothing.
             facts: Further facts.

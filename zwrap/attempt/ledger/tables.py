@@ -98,7 +98,7 @@ EVENTS = sa.Table(
     metadata,
     sa.Column("token", sa.String(80), primary_key=True),
     sa.Column("at", sa.Float, primary_key=True),
-    sa.Column("what", sa.String(20), primary_key=True),
+    sa.Column("what", sa.String(40), primary_key=True),
     sa.Column("witness", sa.String(80), nullable=False),
     sa.Column("facts", sa.Text, nullable=False),
     sqlite_with_rowid=False,  # the events of one attempt lie together, and no token stands twice

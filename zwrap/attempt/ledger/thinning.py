@@ -64,7 +64,7 @@ class Event(msgspec.Struct, frozen=True):
     ) -> Event:
         """Return an event with facts, of which those that are not known (None) are left out."""
         who = well_formed(witness.replace("\0", ""))[:80]
-        return cls(token, at, well_formed(what.replace("\0", ""))[:20], who, encode_facts(facts))
+        return cls(token, at, well_formed(what.replace("\0", ""))[:40], who, encode_facts(facts))
 
     @property
     def facts(self) -> dict[str, object]:

@@ -15,7 +15,7 @@ _EVENTS = sa.Table(
     _metadata,
     sa.Column("token", sa.String(80), primary_key=True),
     sa.Column("at", sa.Float, primary_key=True),
-    sa.Column("what", sa.String(20), primary_key=True),
+    sa.Column("what", sa.String(40), primary_key=True),
     sa.Column("witness", sa.String(80), nullable=False),
     sa.Column("facts", sa.Text, nullable=False),
     sqlite_with_rowid=False,
