@@ -169,3 +169,36 @@ def test_no_more_jobs_than_the_site_wants(site: Site, wait_until: Wait) -> None:
     release.touch()
     site.service("Submitter")
     wait_until(lambda: [job["state"] for job in jobs(site)] == ["success", "success"], seconds=90)
+
+
+def test_jobs_are_selected_and_cancelled_by_what_they_have_in_common(
+    site: Site, wait_until: Wait
+) -> None:
+    submit(site, "other", "true")
+    wait_until(lambda: len(jobs(site, "--state", "success")) == 1, seconds=60)
+    for name in ("one", "two"):
+        submit(site, name, "echo at work; sleep 600")
+    wait_until(lambda: len(jobs(site, "--state", "running")) == 2, seconds=60)
+    [one] = jobs(site, "--where", "environment.ID=one", "--program", "command")
+    assert jobs(site, "--dir", str(site.directory / "one"), "--since", "1h") == [one]
+    assert run(site, "jobs", "--recipe", "one", "--count").stdout == "1\n"
+    counted = run(site, "jobs", "--by", "state,program", "--tsv").stdout
+    assert counted == "jobs\tstate\tprogram\n2\trunning\tcommand\n1\tsuccess\tcommand\n"
+    wait_until(lambda: "at work" in run(site, "logs", one["job_id"]).stdout, seconds=30)
+
+    select = "cancel", "--state", "running", "--reason", "wrong sample"
+    refused = run(site, *select)
+    assert refused.returncode == 100
+    assert "To cancel 2 jobs needs --yes or --expect 2" in refused.stderr
+    assert len(jobs(site, "--state", "running")) == 2
+    shown = run(site, *select, "--dry-run")
+    assert shown.stdout.count("its batch system ends it, and its program gets time to stop") == 2
+    assert run(site, *select, "--expect", "2").returncode == 0
+    wait_until(lambda: len(jobs(site, "--state", "failure")) == 2, seconds=60)
+    assert "wrong sample" in run(site, "events", one["token"]).stdout
+    lines = run(site, "jobs", one["token"]).stdout.splitlines()
+    assert len(lines) <= 12
+    assert lines[-1].split() == ["again", "zwrap", "resubmit", one["job_id"]]
+    refused = run(site, "resubmit", "--name", "n*", "--state", "success", "--yes")
+    assert (refused.returncode, refused.stdout) == (0, "No such jobs.\n")
+    assert run(site, "resubmit", "--name", "other").stdout == ""
