@@ -243,6 +243,7 @@ def test_a_full_disk_leaves_the_old_ledger_and_one_sentence(tmp_path: Path) -> N
         assert process.exitcode == 7, size
         assert version(url) is None
         assert [*tmp_path.glob("*.part")] == []
+        assert [*tmp_path.glob("ledger.before-*")] == []  # it takes room that the ledger lacks
     with contextlib.closing(Ledger(url)) as ledger:
         assert len(ledger.queries.newest(ROWS + 1)) == ROWS
 

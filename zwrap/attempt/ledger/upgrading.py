@@ -45,7 +45,14 @@ def upgrade(connection: sa.Connection, file: Path | None, name: str, found: str)
         )  # fmt: skip
         if not _holds_secrets(connection):
             _close_to_others(file)
-    run(connection)
+    try:
+        run(connection)
+        if file is not None:
+            connection.exec_driver_sql("COMMIT")  # here, because it is what needs room on the disk
+    except sa.exc.DBAPIError:
+        if file is not None:
+            copy.unlink(missing_ok=True)  # else services that go on lack the room that it takes
+        raise
     if file is not None:
         _forget_older(file)
 
