@@ -13,7 +13,7 @@ import pytest
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.ledger.place import default_file
 from zwrap.attempt.record import INTENDED, REJECTED, SUBMITTED, WAITING, Attempt
-from zwrap.cli import zwrap
+from zwrap.cli import dlq_check, zwrap
 from zwrap.configuration.clusters import ClusterSettings
 from zwrap.configuration.site import Configuration
 from zwrap.job import State
@@ -305,6 +305,23 @@ def test_arguments_of_a_pipe_stand_in_any_order(
     assert done(capsys, "pipe", "first", "--once", "second")[0] == 0
     with connect(Configuration.from_file().activate()) as transport:
         assert transport.inspector().waiting("second") == 1
+
+
+def test_dead_letters_are_counted_for_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZWRAP_SPOOL", str(tmp_path / "spool"))
+    assert dlq_check.main(["--json"]) == 0
+    assert capsys.readouterr().out == ""
+    with connect(Configuration.from_file().activate()) as transport:
+        transport.send("q", {"a": 1})
+        transport.subscribe("q")
+        delivery = transport.receive(5.0)
+        assert delivery
+        delivery.dead_letter("no use")
+        transport.flush()
+    assert dlq_check.main(["--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == {"queue": "q", "dead": 1}
 
 
 def test_docs_say_what_each_command_does_in_each_situation() -> None:

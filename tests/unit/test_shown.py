@@ -252,6 +252,7 @@ CASES = [
     "zocalo.status_monitor --once",
     "zocalo.configure_rabbitmq BAD",
     "zocalo.dlq_check",
+    "zocalo.dlq_check --json",
     "zocalo.dlq_purge --wait 0.1",
     "zocalo.dlq_reinject -v BAD",
     "amqp-dispatcher --validate --config BAD",

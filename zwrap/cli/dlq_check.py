@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from zwrap.cli.common import program, remark, say
+from zwrap.cli.common import program, remark, say, say_json
 from zwrap.configuration.site import Configuration
 from zwrap.transport.connect import connect
 
@@ -19,6 +19,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
         metavar="NS",
         help="vhost (RabbitMQ) or prefix (ActiveMQ) to look at, default that of the connection",
     )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line for each queue")
+    parser.epilog = "Exit status: 0: there are no dead letters; 1: there are."
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
@@ -27,6 +29,10 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         inspector = transport.inspector()
         namespace = options.namespace
         counts = inspector.dead_letters_of(namespace) if namespace else inspector.dead_letters()
+    if options.json:
+        for queue, count in counts.items():
+            say_json({"queue": queue, "dead": count}, indent=-1)
+        return 1 if counts else 0
     for queue, count in counts.items():
         say(f"DLQ for {queue} contains {count} entries")
     if counts:
