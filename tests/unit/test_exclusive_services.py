@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -266,6 +267,39 @@ def test_a_stop_ends_it_in_each_state(site: Site, state: str) -> None:
         one.loop.stop()
         one.ended()
         assert one.error is None
+
+
+class Ending(logging.Handler):
+    """Sends this process a stop signal as soon as a text is logged."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = text
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._text in record.getMessage():
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_who_reads_that_it_stands_by_may_stop_it_at_once(site: Site) -> None:
+    """The signal must not find the process without its handler, which ends it as a failure does."""
+    unhandled: list[int] = []
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    signal.signal(signal.SIGTERM, lambda number, _: unhandled.append(number))
+    ending = Ending("stands by")
+    logging.getLogger(reading.__name__).addHandler(ending)
+    try:
+        with site.instance() as other:
+            until(lambda: other.reads)
+            second = site.instance(lifetime_s=1.0)
+            second.loop.run()  # in this thread: only the main one has signals
+            second.transport.close()
+    finally:
+        logging.getLogger(reading.__name__).removeHandler(ending)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert unhandled == []
 
 
 @pytest.mark.parametrize("state", STATES)

@@ -99,10 +99,11 @@ class Loop:
         OutageError if a run with ``--once`` ends without messages that it gave back in an outage.
         """
         self._service.check_handler()
+        # Before it is told that the service reads or stands by: who hears that may end it.
+        stop_on_signals(self._stop, self._hangup if self._renewed else None)
         self._intake.begin()
         for topic in (COMMAND_TOPIC, *self._service.topics):
             self._transport.subscribe_topic(topic)
-        stop_on_signals(self._stop, self._hangup if self._renewed else None)
         if not self._intake.alone or self._intake.alone.reads:
             queue = f"queue {self._service.queue}" if self._service.queue else "no queue"
             log.info("%s reads %s of %s", self._service.name, queue, self._transport.where)
