@@ -319,17 +319,42 @@ def test_a_statement_that_the_server_would_not_take_is_refused_before(
     assert ispyb.row("PDB")["contents"] == values["contents"]
 
 
+def kill_connections(tables: Tables) -> None:
+    """End the connections of everybody else, as a server does with those that are idle."""
+    with tables.engine.connect() as connection:
+        asked = "SELECT id FROM information_schema.PROCESSLIST WHERE id <> CONNECTION_ID()"
+        for [number] in connection.exec_driver_sql(asked).all():
+            connection.exec_driver_sql(f"KILL {number}")
+
+
 def test_a_connection_that_was_dropped_meanwhile_is_not_noticed(
     ispyb: Tables, database: Database
 ) -> None:
     database.transact(lambda connection: add_program(connection, ispyb, "first"))
-    with ispyb.engine.connect() as connection:
-        asked = "SELECT id FROM information_schema.PROCESSLIST WHERE id <> CONNECTION_ID()"
-        for [number] in connection.exec_driver_sql(asked).all():
-            connection.exec_driver_sql(f"KILL {number}")
+    kill_connections(ispyb)
     with database.transaction() as connection:  # is not done again
         add_program(connection, ispyb, "second")
     assert programs(ispyb) == ["first", "second"]
+
+
+def test_a_backlog_is_written_without_a_question_before_each_transaction(
+    ispyb: Tables, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is lost between two transactions is cleared up by doing the second one again."""
+    asked: list[object] = []
+    ping = database._engine.dialect.do_ping
+    monkeypatch.setattr(
+        database._engine.dialect, "do_ping", lambda driver: asked.append(driver) or ping(driver)
+    )
+    for name in "abc":
+        database.transact(lambda connection, name=name: add_program(connection, ispyb, name))
+    assert asked == []
+    kill_connections(ispyb)
+    database.transact(lambda connection: add_program(connection, ispyb, "d"))
+    monkeypatch.setattr(module, "IDLE_S", 0)
+    database.transact(lambda connection: add_program(connection, ispyb, "e"))
+    assert len(asked) == 1
+    assert programs(ispyb) == list("abcde")
 
 
 def test_a_server_that_is_silent_is_an_outage_in_time(

@@ -79,6 +79,12 @@ def test_wrong_scalings_are_refused(commands: Commands) -> None:
         "Command 'insert_scaling': outerShell.r_merge (AutoProcScalingStatistics.rMerge) is nan; "
         "the database holds no such number; a number is expected, or null."
     )
+    assert said(innerShell={"n_tot_obs": 3000000000}) == (
+        "Command 'insert_scaling': innerShell.n_tot_obs "
+        "(AutoProcScalingStatistics.nTotalObservations) is 3000000000, which is out of the range "
+        "of the column."
+    ), "one statement for three rows, and it is told whose value the database refused"
+    assert commands.rows("AutoProcScalingStatistics") == []
 
 
 def test_integration_is_written_changed_and_linked(commands: Commands) -> None:

@@ -50,6 +50,13 @@ MOST_STATEMENTS = 100_000
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.1, 2.0
 """First and longest pause before that, in seconds."""
 
+IDLE_S = 1.0
+"""Time without use after which a connection may have been lost, in seconds. Where a transaction is
+done again anyway, a backlog is written without a question before each one."""
+
+_USED = "zwrap_used"
+"""Key under which a connection has the time of its last use."""
+
 _SESSION = (
     "SET SESSION sql_mode = "
     "'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', "
@@ -122,7 +129,6 @@ class Database:
             options |= {
                 "connect_args": _CONNECT,
                 "isolation_level": "READ COMMITTED",
-                "pool_pre_ping": True,
                 "pool_reset_on_return": None,  # each transaction is ended, one way or the other
             }
         try:
@@ -141,6 +147,7 @@ class Database:
         sa.event.listen(self._engine, "begin", _begin_count)
         sa.event.listen(self._engine, "before_cursor_execute", _count)
         sa.event.listen(self._engine, "handle_error", _let_go)
+        sa.event.listen(self._engine, "checkin", _note_use)
 
     @classmethod
     def of(cls, configuration: Configuration) -> Database:
@@ -159,7 +166,7 @@ class Database:
             OutageError: The database cannot be used now, or the transaction is to be done again.
             MessageError: It refuses a statement.
         """
-        with self._translating(), self._engine.begin() as connection:
+        with self._translating(), self._connected() as connection, connection.begin():
             yield connection
 
     @contextlib.contextmanager
@@ -168,7 +175,7 @@ class Database:
 
         Raises as `transaction` does.
         """
-        with self._translating(), self._engine.connect() as connection:
+        with self._translating(), self._connected() as connection:
             connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
                 yield connection
@@ -188,13 +195,29 @@ class Database:
         pauses = Backoff(FIRST_PAUSE_S, LAST_PAUSE_S, jitter=True)
         for left in range(REPEATS, -1, -1):
             try:
-                with self._engine.begin() as connection:
+                with self._connected(IDLE_S) as connection, connection.begin():
                     return work(connection)
             except (sa.exc.DBAPIError, sa.exc.PendingRollbackError) as error:
                 if _fault(error) is not Fault.PASSING or not left:
                     raise self._failure(error) from None
             time.sleep(pauses.next_s())
         raise AssertionError  # the last turn has returned, or raised
+
+    @contextlib.contextmanager
+    def _connected(self, unused_s: float = 0.0) -> Iterator[sa.Connection]:
+        """Yield a connection; one that was lost since it was used last is replaced before.
+
+        `unused_s`: time without use after which the server is asked, in seconds.
+        """
+        with self._engine.connect() as connection:
+            used = connection.info.get(_USED)
+            if used is not None and time.monotonic() - used >= unused_s:
+                driver: Any = connection.connection.dbapi_connection
+                try:
+                    connection.dialect.do_ping(driver)
+                except connection.dialect.dbapi.Error:  # type: ignore[union-attr]
+                    connection.invalidate()  # the next statement has a new one
+            yield connection
 
     def close(self) -> None:
         """Close all connections."""
@@ -230,6 +253,12 @@ def _let_go(context: sa.engine.ExceptionContext) -> None:
     error = context.sqlalchemy_exception
     if isinstance(error, sa.exc.DBAPIError) and number_of(error) in LOST:
         context.is_disconnect = True
+
+
+def _note_use(driver: object, record: Any) -> None:  # noqa: ANN401 - of SQLAlchemy
+    """Note when a connection was used last."""
+    if driver is not None:
+        record.info[_USED] = time.monotonic()
 
 
 def _set_session(connection: Any, record: Any) -> None:  # noqa: ANN401 - of the driver
@@ -270,8 +299,14 @@ def _check_size(
     """
     del cursor
     most = connection.info.get(_PACKET, 0)
-    values = parameters.values() if isinstance(parameters, Mapping) else ()
-    texts = [each for each in values if isinstance(each, str)]
+    rows = parameters if isinstance(parameters, list) else [parameters]
+    texts = [
+        each
+        for row in rows
+        if isinstance(row, Mapping)
+        for each in row.values()
+        if isinstance(each, str)
+    ]
     if sum(map(len, texts)) < most / _WIDEST:
         return
     size = len(statement.encode()) + sum(len(each.encode()) for each in texts)

@@ -145,7 +145,7 @@ def begin(connection: sa.Connection, key: Key) -> dict[str, object] | None:
     stored = stored_id(key.id)
     with _own_table():
         try:
-            connection.execute(MESSAGES.insert().values(id=stored))
+            connection.execute(MESSAGES.insert(), {"id": stored})
         except sa.exc.IntegrityError:
             columns = MESSAGES.c.mark, MESSAGES.c.answer
             query = sa.select(*columns).where(MESSAGES.c.id == stored).with_for_update()
@@ -160,9 +160,9 @@ def begin(connection: sa.Connection, key: Key) -> dict[str, object] | None:
 def finish(connection: sa.Connection, key: Key, answer: Mapping[str, object]) -> None:
     """Store the answer to a message in the transaction that `begin` took it for."""
     change = MESSAGES.update().where(MESSAGES.c.id == stored_id(key.id))
-    values = {"seen": sa.func.now(), "mark": key.mark, "answer": encode(answer).decode()}
+    values = {"mark": key.mark, "answer": encode(answer).decode()}
     with _own_table():
-        connection.execute(change.values(values))
+        connection.execute(change.values(seen=sa.func.now()), values)
 
 
 def stored_id(message_id: str) -> str:

@@ -7,6 +7,7 @@ tables of the `ispyb` package do not say which integers are unsigned: each has t
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -72,18 +73,19 @@ def checked(column: Column, value: object, where: str) -> object:
     """
     if value is None:
         return None
-    name = f"{column.table.name}.{column.name}"
     try:
-        return _check(column)(column, value)
+        return _check(column)(value)
     except ValueError as error:
+        name = f"{column.table.name}.{column.name}"
         raise MessageError(f"{where} ({name}) is {short(value)}; {error}.") from None
 
 
-def _check(column: Column) -> Callable[[Column, object], object]:
-    """Return the check of a column."""
+@functools.cache
+def _check(column: Column) -> Callable[[object], object]:
+    """Return the check of a column, which is looked for once."""
     for kind, check in _CHECKS.items():
         if isinstance(column.type, kind):
-            return check
+            return functools.partial(check, column)
     raise TypeError(f"{column} has type {column.type}, for which there is no check")
 
 

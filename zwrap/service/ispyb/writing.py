@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import sqlalchemy as sa
@@ -44,6 +44,7 @@ def table(name: str) -> sa.Table:
     return found
 
 
+@functools.cache
 def column_of(name: str) -> Column:
     """Return a column by ``table.column``."""
     of, _, column = name.partition(".")
@@ -68,6 +69,26 @@ def parameter(call: Call, field: str, fields: Mapping[str, Field]) -> object:
     spec = fields[field]
     given = call.raw(field) if spec.literal else call.get(field)
     return value_of(call, field, spec, given)
+
+
+@functools.cache
+def _stamped(of: sa.Table, stamp: str) -> sa.Insert:
+    """Return the statement that writes a new row; column `stamp`, if one is given, has the time."""
+    statement = sa.insert(of)
+    return statement.values({stamp: NOW}) if stamp else statement
+
+
+def insert_all(call: Call, rows: Sequence[Row]) -> None:
+    """Write new rows of one table and the same columns, in one statement."""
+    names = dict.fromkeys(name for row in rows for name in row.named())
+    given = [{name: row.values[name] for name in names} for row in rows]
+    try:
+        call.connection.execute(rows[0].new(), given)
+    except sa.exc.DBAPIError as error:
+        if number_of(error) not in _OF_VALUES:
+            raise
+        for row in rows:  # one by one, which tells whose value it is
+            row.insert()
 
 
 class Row:
@@ -122,7 +143,17 @@ class Row:
         return self
 
     def insert(self) -> int:
-        """Write a new row, and return its number.
+        """Write a new row, and return its number."""
+        done = self._run(self.new(), self.named())
+        return int(done.inserted_primary_key[0]) if done.inserted_primary_key else 0
+
+    def new(self) -> sa.Insert:
+        """Return the statement that writes a new row, but for the values of `named`."""
+        statement = _stamped(self.table, self._stamp)
+        return statement.values(self._computed) if self._computed else statement
+
+    def named(self) -> dict[str, object]:
+        """Return the values of a new row; raises as `take` does.
 
         A column that has no value is named only if its default is another one than null: the
         database of a facility may lack it.
@@ -134,19 +165,22 @@ class Row:
                 raise MessageError(f"{self._about(name)} is missing, and a value is expected.")
             if value is not None or column.server_default is not None:
                 given[name] = value
-        further = {**self._computed, **({self._stamp: NOW} if self._stamp else {})}
-        done = self._run(sa.insert(self.table).values(further), given)
-        return int(done.inserted_primary_key[0]) if done.inserted_primary_key else 0
+        return given
 
     def update(self, number: int) -> None:
         """Change the row of a number: what is null stays as it is."""
         self.update_where(self._key == number)
 
-    def update_where(self, condition: sa.ColumnElement[bool]) -> None:
-        """Change the rows for which a condition holds: what is null stays as it is."""
+    def update_where(self, condition: sa.ColumnElement[bool]) -> int:
+        """Change the rows for which a condition holds: what is null stays as it is.
+
+        Returns their number.
+        """
         given = {name: value for name, value in self.values.items() if value is not None}
-        if given or self._computed:
-            self._run(sa.update(self.table).where(condition).values(self._computed), given)
+        if not given and not self._computed:
+            return 0
+        change = sa.update(self.table).where(condition).values(self._computed)
+        return int(self._run(change, given).rowcount)
 
     def upsert(self, number: int | None, field: str) -> int:
         """Change the row of a number, or write it; without a number write a new one.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 
 import sqlalchemy as sa
 
@@ -158,19 +157,16 @@ def _update_name(call: Call) -> int:
 
 def _changed(row: Row, number: int) -> int:
     """Change the row of a program run, unless it has ended, or was changed later than this says."""
-    found = row.locked(number, "processingStatus", "processingStartTime", "processingEndTime")
-    if found is None:
+    columns = row.table.columns
+    now, started = row.values.get("processingEndTime"), row.values.get("processingStartTime")
+    row.put("processingEndTime", now or NOW)
+    row.put("processingStartTime", sa.func.coalesce(columns.processingStartTime, started or NOW))
+    is_open = sa.and_(columns.autoProcProgramId == number, columns.processingStatus.is_(None))
+    if now and row.values.get("processingStatus") is None:
+        last = columns.processingEndTime
+        is_open &= sa.or_(last.is_(None), last <= now)
+    if not row.update_where(is_open) and row.locked(number) is None:
         raise row.unknown("program_id", number)
-    last = found["processingEndTime"]
-    now = row.values.get("processingEndTime")
-    overtaken = isinstance(last, datetime) and isinstance(now, datetime) and now < last
-    if found["processingStatus"] is not None or (
-        overtaken and row.values.get("processingStatus") is None
-    ):
-        return number
-    started = found["processingStartTime"] or row.values.get("processingStartTime")
-    row.put("processingStartTime", started or NOW).put("processingEndTime", now or NOW)
-    row.update(number)
     return number
 
 

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from zwrap.service.ispyb.commands.recording import fields, mapping, recorded
 from zwrap.service.ispyb.contract import Call, Command, Field
-from zwrap.service.ispyb.writing import Row, parameter, table
+from zwrap.service.ispyb.writing import Row, insert_all, parameter, table
 
 _AXES = {"a": "Å", "b": "Å", "c": "Å", "alpha": "degrees", "beta": "degrees", "gamma": "degrees"}
 """Parameter of a cell to its unit."""
@@ -66,10 +66,12 @@ def _insert_scaling(call: Call) -> int:
     """Write a scaling with the statistics of its three shells; return its number."""
     shells = {shell: mapping(call, shell) for shell in SHELLS}
     scaling = Row(call, "AutoProcScaling", stamp="recordTimeStamp").take(_SCALING).insert()
+    rows = []
     for shell, statistics in shells.items():
         row = Row(call, "AutoProcScalingStatistics", stamp="recordTimeStamp")
         row.put("autoProcScalingId", scaling).put("scalingStatisticsType", shell)
-        row.take(_STATISTICS, statistics, f"{shell}.").insert()
+        rows.append(row.take(_STATISTICS, statistics, f"{shell}."))
+    insert_all(call, rows)
     return scaling
 
 
