@@ -7,6 +7,7 @@ xia2/xia2 and cctbx/cctbx_project, or of the kinds that XDS and phaser have.
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -203,3 +204,11 @@ def test_an_error_of_phaser_has_the_label_of_its_kind(
     last = "Error: phaser failed (exit status 1).\n"
     told = {"stderr": last, "08-phaser.log": f"before\n{text}\nafter\n"}
     assert label(tmp_path, "dimple", told) == cause
+
+
+def test_a_long_line_of_phaser_is_searched_fast(tmp_path: Path) -> None:
+    text = f"INPUT ERROR: {'Ensemble ' * 20_000}\n"
+    began = time.process_time()
+    told = {"stderr": "", "08-phaser.log": text}
+    assert label(tmp_path, "dimple", told) == "molecular-replacement-failed"
+    assert time.process_time() - began < 5.0
