@@ -212,3 +212,16 @@ def test_a_long_line_of_phaser_is_searched_fast(tmp_path: Path) -> None:
     told = {"stderr": "", "08-phaser.log": text}
     assert label(tmp_path, "dimple", told) == "molecular-replacement-failed"
     assert time.process_time() - began < 5.0
+
+
+@pytest.mark.parametrize(("last", "cause"), [
+    ("OSError: Can't read data (can't open directory: /x/plugin)", "hdf5-plugin-missing"),
+    ("RuntimeError: Can't open file x.expt: Permission denied", "permission-denied"),
+    ("RuntimeError: Could not read x.refl: Input/output error", "input-output-error"),
+    ("RuntimeError: Couldn't load x.so: Cannot allocate memory", "out-of-memory"),
+    ("Sorry: Unable to read x.refl: Stale file handle", "stale-file-handle"),
+])  # fmt: skip
+def test_a_fault_of_the_machine_comes_before_the_file_that_it_kept_away(
+    tmp_path: Path, last: str, cause: str
+) -> None:
+    assert label(tmp_path, "dials.scale", {"stderr": f"before\n{last}\n"}) == cause
