@@ -225,7 +225,7 @@ def test_render_shows_the_script_and_submits_no_job(site: Site, recipe: Path) ->
         (["render", "RECIPE", "--node", "7"], 100, "has no node 7"),
         (["render", "RECIPE", "-s", "x"], 100, "KEY=VALUE is expected"),
         (["recipe", "show", "/gone"], 100, "Recipe file /gone cannot be read"),
-        (["dance"], 2, "invalid choice: 'dance'"),
+        (["dance"], 2, "Unknown command 'dance'. Did you mean"),
         ([], 2, "COMMAND"),
     ],
 )
