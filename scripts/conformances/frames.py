@@ -36,6 +36,7 @@ _DEATH = re.compile(r"'time': \d+\.\d+")
 
 LISTED = (
     ("", r"header zwrap-[a-z]+ is added", "zwrap's own headers"),
+    ("", r"body\.environment\.zwrap-request is added", "who sent the request, by `zocalo.go`"),
     ("", r"property timestamp is added", "time of sending"),
     ("put back by ours", r"header dlq-reinjected is added", "mark of what was put back"),
     (

@@ -204,10 +204,10 @@ def test_a_job_that_another_has_begun_is_left_to_it(
     jobs = alike(tmp_path, 2)
     usual = Ledger.reserve
 
-    def after_another(self: Ledger, attempts: Any) -> Any:
+    def after_another(self: Ledger, attempts: Any, *others: Any) -> Any:
         monkeypatch.setattr(Ledger, "reserve", usual)
         usual(ledger, [jobs[0].attempt])
-        return usual(self, attempts)
+        return usual(self, attempts, *others)
 
     monkeypatch.setattr(Ledger, "reserve", after_another)
     outcomes = submit(ledger, system, jobs, most=None)
@@ -402,9 +402,9 @@ def test_an_intent_that_is_old_is_written_anew_before_its_job_is_submitted(
     reserved: list[list[str]] = []
     reserve, submit_job = ledger.reserve, system.submit
 
-    def noted(attempts: Any) -> Any:
+    def noted(attempts: Any, *others: Any) -> Any:
         reserved.append([each.token for each in attempts])
-        return reserve(attempts)
+        return reserve(attempts, *others)
 
     def slow(*args: Any) -> Question[Submission]:
         question = submit_job(*args)
@@ -431,8 +431,8 @@ def test_no_job_is_submitted_whose_intent_was_written_too_slowly(
     clock = ManualClock()
     reserve = ledger.reserve
 
-    def slow(attempts: Any) -> Any:
-        written = reserve(attempts)
+    def slow(attempts: Any, *others: Any) -> Any:
+        written = reserve(attempts, *others)
         clock.now += FRESH_S + 1
         return written
 

@@ -166,7 +166,7 @@ def test_zwrap_s_own_commands_are_there_as_ever(
             start.main(given)
     shown = capsys.readouterr()
     assert "zwrap zocalo.go ..." in shown.out
-    assert "invalid choice: 'zocalo.of_others'" in shown.err
+    assert "Unknown command 'zocalo.of_others'" in shown.err
 
 
 def test_check_names_commands_of_others_and_what_to_do(env: Path) -> None:

@@ -341,7 +341,9 @@ def test_a_job_that_is_still_held_costs_the_ledger_no_write(
     written: list[int] = []
     reserve = site.ledger.reserve
     monkeypatch.setattr(
-        site.ledger, "reserve", lambda rows: (written.append(len(rows)), reserve(rows))[1]
+        site.ledger,
+        "reserve",
+        lambda rows, *others: (written.append(len(rows)), reserve(rows, *others))[1],
     )
     later(site, ASK_S)
     site.take(*jobs)

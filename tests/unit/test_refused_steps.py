@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -260,7 +260,9 @@ def test_a_step_that_waits_can_be_cancelled(site: Site, capsys: pytest.CaptureFi
     site.send(site.node(), site.node(dependency=1), first=2)
     [row] = site.work()
     assert row.state == WAITING
-    assert cancel.run(site.configured(), Namespace(JOB=[row.token])) == 0
+    parser = argparse.ArgumentParser()
+    cancel.declare(parser)
+    assert cancel.run(site.configured(), parser.parse_args([row.token])) == 0
     assert f"{row.token} waits no longer" in capsys.readouterr().out
     site.clock.now += 3600
     [row] = site.work()

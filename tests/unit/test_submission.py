@@ -368,7 +368,7 @@ def test_a_ledger_that_cannot_be_used_now_is_a_temporary_failure(
 def test_a_ledger_on_a_network_filesystem_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zwrap.attempt.ledger.ledger.filesystem_of", lambda path: "nfs4")
+    monkeypatch.setattr("zwrap.attempt.ledger.place.filesystem_of", lambda path: "nfs4")
     with pytest.raises(ConfigurationError, match=r"network filesystem \(nfs4\).*ZWRAP_STATE"):
         Ledger.in_file(tmp_path / "ledger.sqlite")
 

@@ -65,7 +65,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     headers: dict[str, object] = {
         USER_HEADER: user_name(),
         HOST_HEADER: socket.gethostname(),
-        SENT_HEADER: round(time.time(), 3),
+        SENT_HEADER: int(time.time()),  # python-zocalo's pika sends no fraction
         ID_HEADER: new_id(),  # the same whether the request is sent or stored
     }
     _announce(options)
