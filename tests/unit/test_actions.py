@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 import time
@@ -159,6 +160,38 @@ def test_without_names_and_options_no_job_is_meant(
     ended, _, said = done(capsys, command, "--yes")
     assert (ended, site.cancelled, sent()) == (100, [], 0)
     assert "Name jobs, or select some" in said
+
+
+@pytest.mark.parametrize("command", ["cancel", "resubmit"])
+@pytest.mark.parametrize("others", [[], ["--recipe", "r"], ["--state", "failure,waiting"]], ids=str)
+def test_a_pipe_without_names_means_no_job(
+    command: str, others: list[str], site: Site, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"# none\n")))
+    ended, out, _ = done(capsys, command, "-", "--yes", *others)
+    assert (ended, out) == (0, "No such jobs.\n")
+    assert (site.cancelled, sent(), state_of("waiting-1")[0]) == ([], 0, WAITING)
+
+
+def test_jobs_that_are_expected_and_not_there_are_told(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended, _, said = done(capsys, "cancel", "--state", "success", "--expect", "5")
+    assert ended == 100
+    assert "0 jobs selected, --expect 5: none was touched." in said
+
+
+def test_the_end_of_the_terminal_s_input_is_no_agreement(
+    site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended_input(_: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", ended_input)
+    ended, out, _ = done(capsys, "cancel", "--recipe", "r")
+    assert (ended, out, site.cancelled) == (0, "None was touched.\n", [])
 
 
 @pytest.mark.parametrize("command", ["cancel", "resubmit"])

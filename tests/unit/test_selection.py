@@ -202,6 +202,11 @@ def test_files_that_are_damaged_or_gone_hide_no_job(
         (["0"], "'0' may mean t00-1 on a, t06-1 on b; write more of the token, or CLUSTER:JOB."),
         (["b:77"], "Unknown job 'b:77'"),
         (["--look", "0"], "--look 0: a number of jobs, from 1, is expected"),
+        *[([option, value], f"{option} is empty")
+          for option in ("--state", "--cause", "--program", "--name", "--step", "--cluster",
+                         "--recipe", "--dir", "--user")
+          for value in ("", " ")],
+        (["--cluster", "a,,b"], "--cluster is empty"),
     ],
     ids=shortened,
 )  # fmt: skip

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import socket
 import sys
 import time
@@ -92,6 +93,7 @@ def query_of(options: argparse.Namespace) -> Query:
     """Return the query that parsed options mean.
 
     Raises:
+        NoNamesError: The jobs on standard input are meant, and there are none.
         RequestError: A value has no meaning, or standard input holds no text.
         UnknownNameError: No job can have such a state.
     """
@@ -100,10 +102,16 @@ def query_of(options: argparse.Namespace) -> Query:
     ids = [each for each in options.JOB if each != FROM_INPUT]
     if FROM_INPUT in options.JOB:
         ids += _from_input()
+        if not ids:  # which must not mean all that fit the other options
+            raise NoNamesError("Standard input names no job, so that none is meant.")
     fields = {field: getattr(options, field) for field, _, _ in OPTIONS.values()}
     return parse_query(
         ids=ids, since=options.since, until=options.until, look=options.look, **fields
     )
+
+
+class NoNamesError(RequestError):
+    """Standard input names no job."""
 
 
 class Chosen(NamedTuple):
@@ -130,13 +138,14 @@ def chosen_jobs(
         MessageError: A name may mean several jobs.
         UnknownNameError: There is no such job.
     """
-    query = query_of(options)
-    if query.is_empty and FROM_INPUT not in options.JOB:
+    try:
+        query = query_of(options)
+    except NoNamesError:
+        return _none(options)
+    if query.is_empty:
         raise RequestError("Name jobs, or select some: --state, --recipe, --dir and others.")
     answers = Answers(Clusters(configuration), tell=complain)
     named = bool(query.ids) and Query(ids=query.ids, look=query.look) == query
-    if query.is_empty:  # there was no name on standard input
-        return Chosen([], named=False)
     if named:
         rows = list({row.token: row for row in (one_of(ledger, e) for e in query.ids)}.values())
         answers.turn_to(rows)
@@ -146,9 +155,15 @@ def chosen_jobs(
     jobs = [job for job in found.jobs if situation_of(job) in touched]
     if left := len(found.jobs) - len(jobs):
         remark(f"{left} more {'is' if left == 1 else 'are'} selected, and left alone (--dry-run).")
-    if not jobs:
-        say("No such jobs.")
-    return Chosen(jobs, named=False)
+    return Chosen(jobs, named=False) if jobs else _none(options)
+
+
+def _none(options: argparse.Namespace) -> Chosen:
+    """Say that no job is selected; RequestError if some were expected."""
+    if options.expect:
+        raise RequestError(f"0 jobs selected, --expect {options.expect}: none was touched.")
+    say("No such jobs.")
+    return Chosen([], named=False)
 
 
 def show_effects(action: str, jobs: Sequence[KnownJob]) -> None:
@@ -191,8 +206,9 @@ def may_act(
             f"To {action} {number} needs --yes or --expect {len(jobs)}, as there is no terminal "
             "to ask; none was touched."
         )
-    if input(f"{action} {number}? [y/N] ").strip().lower() in ("y", "yes"):
-        return True
+    with contextlib.suppress(EOFError):
+        if input(f"{action} {number}? [y/N] ").strip().lower() in ("y", "yes"):
+            return True
     say("None was touched.")
     return False
 
@@ -203,7 +219,7 @@ def note_action(ledger: Ledger, attempts: Sequence[Attempt], done: str, reason: 
     Args:
         ledger: The ledger.
         attempts: The attempts.
-        done: What was done, such as ``cancelled``: 20 characters at most.
+        done: What was done, such as ``cancelled``: 40 characters at most.
         reason: The person's words; empty: none were given.
     """
     who = f"{user_name()}@{socket.gethostname()}"

@@ -108,15 +108,21 @@ def parse_query(
         UnknownNameError: No job can have such a state.
     """
     moment = time.time() if now is None else now
-    wanted = _several(states)
+    wanted = _several(states, "--state")
+    for option, texts in (("--cause", causes), ("--name", names), ("--recipe", recipes),
+                          ("--dir", directories)):  # fmt: skip
+        for text in texts:
+            _check_given(text, option)
     for state in wanted:
         check_state(state, "--state")
     return Query(
         ids=tuple(each.rstrip(ELLIPSIS) for each in ids), states=wanted, causes=tuple(causes),
-        programs=_several(programs), names=tuple(names), steps=_steps(_several(steps)),
-        clusters=_several(clusters), recipes=tuple(each.rstrip(ELLIPSIS) for each in recipes),
+        programs=_several(programs, "--program"), names=tuple(names),
+        steps=_steps(_several(steps, "--step")),
+        clusters=_several(clusters, "--cluster"),
+        recipes=tuple(each.rstrip(ELLIPSIS) for each in recipes),
         directories=tuple(each for one in directories for each in _directory(one)),
-        users=_several(users), since=parse_time(since, "--since", moment),
+        users=_several(users, "--user"), since=parse_time(since, "--since", moment),
         until=parse_time(until, "--until", moment), where=tuple(map(_condition, where)),
         look=look,
     )  # fmt: skip
@@ -147,9 +153,24 @@ def parse_time(text: str | None, option: str, now: float) -> float | None:
         ) from None
 
 
-def _several(given: Sequence[str]) -> tuple[str, ...]:
-    """Return the values of texts that may hold several, with commas between them."""
-    return tuple(part.strip() for text in given for part in text.split(",") if part.strip())
+def _several(given: Sequence[str], option: str) -> tuple[str, ...]:
+    """Return the values of texts that may hold several, with commas between them.
+
+    Raises RequestError for an empty one.
+    """
+    found = tuple(part.strip() for text in given for part in text.split(","))
+    for part in found:
+        _check_given(part, option)
+    return found
+
+
+def _check_given(text: str, option: str) -> None:
+    """Raise RequestError for an empty value, perhaps of a variable of the shell that is not set.
+
+    It must not mean that the option was not given, and so all jobs.
+    """
+    if not text.strip():
+        raise RequestError(f"{option} is empty; leave it out, or give it a value.")
 
 
 def _steps(given: Sequence[str]) -> tuple[int, ...]:
