@@ -9,12 +9,15 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from zwrap.attempt.ledger import database
@@ -411,3 +414,37 @@ def test_a_ledger_that_is_there_needs_no_spool(
         Path(os.environ["ZWRAP_SPOOL"]).exists()
     assert zwrap.main(["jobs", "-n", "1"]) == 0
     assert zwrap.main(["ledger", "check"]) == 0
+
+
+@pytest.mark.parametrize("again", ["look", "open"])
+def test_what_looks_at_a_ledger_takes_no_lock_of_its_process_away(
+    again: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process that ended would remove the log into which this one writes."""
+    file = tmp_path / "ledger.sqlite"
+    ledger = Ledger.in_file(file)
+    attempt = Attempt(
+        token="t-1", recipe_id="r", step=1, cluster="c", job_name="n", job_directory=str(tmp_path)
+    )
+    ledger.reserve([attempt])
+    if again == "look":
+        monkeypatch.setattr(database, "LOOK_S", 0.0)
+        ledger.database.look()
+    else:
+        Ledger.in_file(file).close()
+    counted = (
+        "import sqlite3, sys; rows = sqlite3.connect(sys.argv[1]); "
+        "print(rows.execute('select count(*) from attempts').fetchone()[0]); rows.close()"
+    )
+
+    def seen_by_another() -> str:
+        told = subprocess.run(
+            [sys.executable, "-P", "-c", counted, str(file)],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return told.stdout.strip()
+
+    assert seen_by_another() == "1"
+    ledger.reserve([msgspec.structs.replace(attempt, token="t-2")])
+    assert seen_by_another() == "2"
+    ledger.close()

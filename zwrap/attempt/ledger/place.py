@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import struct
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -114,8 +113,10 @@ def prepare(file: Path) -> None:
             f"The ledger {file} would lie on a network filesystem ({kind}), where SQLite can "
             "lose or damage it. Set ZWRAP_STATE to a directory on a local disk."
         )
+    # One that is there is not opened: to close it would end the locks of this process on it.
     with contextlib.suppress(OSError):  # why it cannot be made is told by SQLite
-        os.close(os.open(file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE))
+        made = os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        os.close(os.open(file, made, PRIVATE_FILE))
 
 
 def is_cut_off(connection: sa.Connection, file: Path) -> bool:
@@ -124,34 +125,27 @@ def is_cut_off(connection: sa.Connection, file: Path) -> bool:
     That is so for a moment, too, while what is in the write-ahead log goes into the file; the log
     keeps the end where that was broken off, or has to wait for somebody who reads.
     """
-    if not _is_short(file):
+    if not _is_short(connection, file):
         return False
     try:
         moving = connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
         is_busy, frames, moved = moving.one()
     except sa.exc.OperationalError:  # this user may only read, or the disk is full
         return False
-    return not is_busy and frames == moved and _is_short(file)
+    return not is_busy and frames == moved and _is_short(connection, file)
 
 
-def _is_short(file: Path) -> bool:
+def _is_short(connection: sa.Connection, file: Path) -> bool:
     """Tell whether a file is shorter than its header says.
 
     SQLite does not look at it while a process has the ledger open, but at what this one remembers.
-    Source: "Database File Format" of SQLite, 1.3.
+    The file must not be opened here: to close it again would end the locks that SQLite has on it
+    in this process, and others would take the write-ahead log away under its transactions. Source:
+    "How To Corrupt An SQLite Database File", 2.2.
     """
-    with file.open("rb") as opened:
-        header = opened.read(_HEADER.size)
-        size = os.fstat(opened.fileno()).st_size
-    if len(header) < _HEADER.size:
-        return True
-    page_size, changed, pages, valid = _HEADER.unpack(header)
-    in_bytes = 65536 if page_size == 1 else page_size
-    return bool(changed == valid and size < pages * in_bytes)
-
-
-_HEADER = struct.Struct(">16x H 6x I I 60x I")
-"""Page size, change counter, number of pages, and the change counter for which that is valid."""
+    pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+    page_size = connection.exec_driver_sql("PRAGMA page_size").scalar_one()
+    return os.stat(file).st_size < int(pages) * int(page_size)
 
 
 class Identity:
