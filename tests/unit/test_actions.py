@@ -14,9 +14,10 @@ import pytest
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.ledger.place import default_file
 from zwrap.attempt.record import INTENDED, REJECTED, SUBMITTED, WAITING, Attempt
-from zwrap.cli import dlq_check, zwrap
+from zwrap.cli import dlq_check, joblogs, zwrap
 from zwrap.configuration.clusters import ClusterSettings
 from zwrap.configuration.site import Configuration
+from zwrap.errors import PERMANENT, TEMPORARY, UnknownNameError
 from zwrap.job import State
 from zwrap.monitor.actions import EFFECTS, Situation
 from zwrap.scheduler import Command, Question
@@ -261,6 +262,79 @@ def test_what_a_person_did_is_an_event_with_its_reason(
     assert told["good"] == told["waiting"] == []
 
 
+def events_of(token: str) -> list[tuple[str, bool]]:
+    """Return what happened to an attempt, and whether a person says so."""
+    ledger = Ledger.in_file(default_file())
+    found = ledger.events.of(token)
+    ledger.close()
+    return [(each.what, "@" in each.witness) for each in found]
+
+
+@pytest.fixture
+def elsewhere(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """Return cluster `c`, which has job `far`, as `zz` has; `zz` is in no site file."""
+    system = Site()
+    system.live = {"far": status("far", State.RUNNING, name="n.far-1")}
+    of = {"local": site, "c": system}
+
+    def get(_: Clusters, name: str) -> Cluster:
+        if name not in of:
+            raise UnknownNameError("scheduler", name, of)
+        return Cluster(name, ClusterSettings(kind="told"), of[name])  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Clusters, "get", get)
+    ledger = Ledger.in_file(default_file())
+    for name, cluster in (("far", "c"), ("lost", "zz")):
+        add(ledger, tmp_path, name, 20, SUBMITTED, None)
+        ledger.record({f"{name}-1": {"cluster": cluster}})
+    ledger.close()
+    return system
+
+
+def test_no_job_is_cancelled_while_the_cluster_of_another_one_is_not_known(
+    site: Site, elsewhere: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended, _, said = done(capsys, "cancel", "waiting", "running", "far", "lost")
+    assert (ended, site.cancelled, elsewhere.cancelled) == (PERMANENT, [], [])
+    assert "Unknown scheduler 'zz'" in said
+    assert state_of("waiting-1") == (WAITING, None)
+
+
+def test_a_cluster_that_cannot_be_asked_keeps_no_job_of_another_one_from_its_end(
+    site: Site, elsewhere: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And what was done is an event, whichever cluster is asked first."""
+    elsewhere.reachable = False
+    ended, _, said = done(capsys, "cancel", "running", "far")
+    assert (ended, site.cancelled) == (TEMPORARY, ["running"])
+    assert "It could not be asked." in said
+    assert ("cancelled", True) in events_of("running-1")
+    assert ("cancelled", True) not in events_of("far-1")
+    elsewhere.reachable, site.reachable = True, False
+    assert done(capsys, "cancel", "pending", "far")[0] == TEMPORARY
+    assert elsewhere.cancelled == ["far"]
+    assert ("cancelled", True) in events_of("far-1")
+
+
+def test_a_step_without_a_job_is_left_alone_and_others_are_ended(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a dry run says; alone it is refused."""
+    done(capsys, "cancel", "waiting")
+    ended, _, said = done(capsys, "cancel", "intended", "waiting", "running")
+    assert (ended, site.cancelled) == (0, ["running"])
+    assert "intended-1 is left alone: it is being submitted now; cancel it once it has a" in said
+    assert "waiting-1 is left alone: it has no job, and is rejected." in said
+    assert done(capsys, "cancel", "intended", "waiting")[0] == PERMANENT
+
+
+def test_a_wait_that_a_person_ended_is_no_refusal_of_the_submitter(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert done(capsys, "cancel", "waiting")[0] == 0
+    assert events_of("waiting-1") == [("taken", False), ("held", False), ("cancelled", True)]
+
+
 # -- logs --------------------------------------------------------------------------------------
 
 
@@ -303,6 +377,39 @@ def test_a_log_is_followed_until_its_job_has_ended(
     ended, out, _ = done(capsys, "logs", "running", "-f", "-n", "1")
     thread.join()
     assert (ended, out) == (0, "two\nthree\nfour\n")
+
+
+def test_a_line_without_an_end_is_followed_in_parts(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "running" / "prog.log"
+    log.write_text("0123")
+
+    def grow(*_: object) -> bool:
+        with log.open("a") as file:
+            file.write("456789" * 10)
+        return True
+
+    monkeypatch.setattr(joblogs, "TAIL_BYTES", 8)
+    monkeypatch.setattr(joblogs, "_has_ended", grow)
+    ended, out, _ = done(capsys, "logs", "running", "-f")
+    assert (ended, out.replace("\n", "")) == (0, "0123" + "456789" * 10)
+    assert max(map(len, out.splitlines())) < 2 * 8
+
+
+@pytest.mark.parametrize("name", ["../failed/other", "{}/failed/other", "a\0b", "x" * 300])
+def test_a_name_of_a_program_opens_no_log_elsewhere(
+    name: str, site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "failed" / "other.log").write_text("a secret\n")
+    (tmp_path / "running" / "prog.log").write_text("a line\n")
+    kept = tmp_path / "running" / ".zwrap" / "running-1" / "submission.json"
+    content = json.loads(kept.read_text())
+    step = content["message"]["recipe"]["1"]
+    step["parameters"]["cluster"]["commands"] = f"zocalo.wrap --wrap {name.format(tmp_path)}"
+    kept.write_text(json.dumps(content))
+    ended, out, _ = done(capsys, "logs", "running")
+    assert (ended, "a line" in out, "a secret" in out) == (0, True, False)
 
 
 # -- the command line --------------------------------------------------------------------------

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.listing import Listing
-from zwrap.attempt.record import CANCELLED, REJECTED, WAITING, Attempt
+from zwrap.attempt.record import CANCELLED, IN_DOUBT, INTENDED, REJECTED, WAITING, Attempt
 from zwrap.calls.ask import ask
-from zwrap.cli.common import say
+from zwrap.cli.common import complain, complain_of, say
 from zwrap.cli.joblist import ledger_of
 from zwrap.cli.selecting import (
     STATUSES,
@@ -21,7 +21,7 @@ from zwrap.cli.selecting import (
     show_effects,
 )
 from zwrap.configuration.site import Configuration
-from zwrap.errors import MessageError
+from zwrap.errors import PERMANENT, PermanentError, TemporaryError
 from zwrap.monitor.actions import Situation
 from zwrap.submission.clusters import Cluster, Clusters
 
@@ -48,23 +48,47 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
             return 0
         if not chosen.jobs or not may_act("cancel", chosen.jobs, options, named=chosen.named):
             return 0
-        ended = _end(ledger, configuration, [job.attempt for job in chosen.jobs])
-        note_action(ledger, ended, "cancelled", options.reason)
-    return 0
+        attempts = [job.attempt for job in chosen.jobs]
+        return _end(ledger, configuration, attempts, options.reason)
 
 
-def _end(ledger: Ledger, configuration: Configuration, chosen: Sequence[Attempt]) -> list[Attempt]:
-    """End jobs, and the wait of steps that have none yet; return those that were there to end."""
+def _end(
+    ledger: Ledger, configuration: Configuration, chosen: Sequence[Attempt], reason: str
+) -> int:
+    """End jobs, and the wait of steps that have none yet; return the exit status.
+
+    What is done on one cluster is noted before the next one is asked, and one that cannot be asked
+    keeps no other from it. Raises what `Clusters.get` raises before anything is ended.
+    """
     waiting = [each for each in chosen if each.state == WAITING]
     others = [each for each in chosen if each.state != WAITING]
+    jobs = [each for each in others if each.job_id is not None]
+    known = Clusters(configuration)
+    clusters = [known.get(name) for name in sorted({each.cluster for each in jobs})]
     for attempt in others:
         if attempt.job_id is None:
-            raise MessageError(f"{attempt.token} is not a job: it is {attempt.state}.")
+            _leave(attempt, attempt.state)
     ended = _end_wait(ledger, waiting) if waiting else []
-    clusters = Clusters(configuration)
-    for name in {attempt.cluster for attempt in others}:
-        ended += _cancel(clusters.get(name), [each for each in others if each.cluster == name])
-    return ended
+    note_action(ledger, ended, "cancelled", reason)
+    status = 0 if ended or jobs else PERMANENT
+    for cluster in clusters:
+        try:
+            there = _cancel(cluster, [each for each in jobs if each.cluster == cluster.name])
+        except (PermanentError, TemporaryError) as error:
+            complain_of(error)
+            status = max(status, error.exit_status)
+        else:
+            note_action(ledger, there, "cancelled", reason)
+    return status
+
+
+def _leave(attempt: Attempt, state: str) -> None:
+    """Say that an attempt without a job, which is in a state now, is left alone, and why."""
+    if state in IN_DOUBT:
+        why = "it is being submitted now; cancel it once it has a job"
+    else:
+        why = f"it has no job, and is {state}"
+    complain(f"{attempt.token} is left alone: {why}.")
 
 
 def _end_wait(ledger: Ledger, attempts: Sequence[Attempt]) -> list[Attempt]:
@@ -76,7 +100,7 @@ def _end_wait(ledger: Ledger, attempts: Sequence[Attempt]) -> list[Attempt]:
         if attempt.token in ours:
             say(f"{attempt.token} waits no longer; the Submitter will make it a dead letter.")
         else:
-            say(f"{attempt.token} is being submitted now; cancel the job when it has one.")
+            _leave(attempt, INTENDED)
     return [attempt for attempt in attempts if attempt.token in ours]
 
 

@@ -27,7 +27,8 @@ LINES = 50
 """Number of lines of each file that are shown unless another is wanted."""
 
 TAIL_BYTES = 1 << 20
-"""Largest part of a file that is looked at for its last lines, in bytes."""
+"""Largest part of a file that is looked at for its last lines, and length from which a line that is
+followed is shown in parts, in bytes."""
 
 POLL_S = 0.5
 """Poll interval while a file is followed, in seconds."""
@@ -101,6 +102,9 @@ def _follow(file: Path, lines: int, ledger: Ledger, token: str) -> None:
                 whole, newline, pending = (pending + piece).rpartition(b"\n")
                 if newline:
                     say_file(whole.decode(errors="replace"))
+                if len(pending) >= TAIL_BYTES:  # it may never end, and would be copied each time
+                    say_file(pending.decode(errors="replace"))
+                    pending = b""
             if ended:
                 break
             sys.stdout.flush()

@@ -24,10 +24,12 @@ def logs_of(attempt: Attempt, program: str | None) -> list[Path]:
     """Return the files with text that a job wrote, the most telling ones first.
 
     These are the logs of its program, other logs in the working directory that were written since
-    the job was submitted, newest first, and the output of the job script.
+    the job was submitted, newest first, and the output of the job script. `program` is what the
+    message or the job says: no other directory is looked into for its sake.
     """
     place, job = working_directory(attempt), Path(attempt.job_directory)
-    own = [place / f"{program}{suffix}" for suffix in SUFFIXES] if program else []
+    is_name = bool(program) and "/" not in str(program)
+    own = [place / f"{program}{suffix}" for suffix in SUFFIXES] if is_name else []
     found = [file for file in own if _written(file, 0.0)]
     others: list[tuple[float, Path]] = []
     with contextlib.suppress(OSError):
@@ -49,7 +51,7 @@ def _written(file: Path, since: float) -> float | None:
     """
     try:
         found = file.lstat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no file can have such a name
         return None
     is_log = stat.S_ISREG(found.st_mode) and found.st_size > 0
     return found.st_mtime if is_log and found.st_mtime >= since else None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from zwrap.attempt.ledger.thinning import PROGRESS, Event
 from zwrap.attempt.record import (
+    CANCELLED,
     GIVEN_UP,
     REJECTED,
     SUBMITTED,
@@ -46,6 +47,8 @@ def of_columns(token: str, columns: Mapping[str, object], now: float) -> Event |
     """Return the event of a change of columns; None: it is none that is told."""
     state, reason = columns.get("state"), columns.get("reason")
     if "node" in columns:  # a sighting, of which `of_sighting` tells
+        return None
+    if state == REJECTED and reason == CANCELLED:  # a person did it, of whom `Events.note` tells
         return None
     if isinstance(state, str) and state in _WORDS:
         facts = {"job": columns.get("job_id"), "reason": reason}
