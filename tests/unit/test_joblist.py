@@ -258,6 +258,17 @@ def test_no_verdict_of_a_live_job_is_opened_to_find_ended_ones(
     assert sorted(opened) == ["t2995-1", "t2996-1", "t2998-1", "t2999-1"]
 
 
+def test_a_job_that_is_named_has_to_fit_the_other_options(
+    many: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert zwrap.main(["jobs", "31", "--state", "success"]) == 0
+    assert capsys.readouterr().out == "No jobs.\n"
+    for options in (["--state", "success"], ["--cluster", "other"], ["--since", "1h"]):
+        assert listed(capsys, "31", *options)[:2] == (0, [])
+    _, [job], _ = listed(capsys, "31", "--state", "failure")
+    assert job["token"] == "t31-1"
+
+
 @pytest.mark.parametrize("number", ["0", "-5"])
 def test_a_number_of_jobs_that_is_none_is_refused(
     number: str, capsys: pytest.CaptureFixture[str]

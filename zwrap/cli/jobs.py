@@ -68,13 +68,18 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         answers = Answers(Clusters(configuration), tell=complain)
         if options.count or options.by:
             _count(ledger, query, answers, options)
-        elif len(query.ids) == 1 and FROM_INPUT not in options.JOB and not _listed(options):
+        elif _is_one(query) and FROM_INPUT not in options.JOB and not _listed(options):
             _show_one(ledger, configuration, query.ids[0], answers, as_json=options.json)
         else:
             found = find(ledger, query, answers, options.number or NUMBER)
             _show(found.jobs, ledger, options)
             tell_bound(found.last_looked, query)
     return 0
+
+
+def _is_one(query: Query) -> bool:
+    """Return True if one job is named, and nothing else is said of it that it may not fit."""
+    return len(query.ids) == 1 and query == Query(ids=query.ids, look=query.look)
 
 
 def _listed(options: argparse.Namespace) -> bool:
