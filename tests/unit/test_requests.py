@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.attempt.record import Attempt
+from zwrap.attempt.record import SUBMITTED, Attempt
 from zwrap.attempt.sender import KEY, Sender, described, sender_in
 from zwrap.attempt.verdict import Verdict
 from zwrap.errors import MessageError, UnknownNameError
@@ -117,6 +117,15 @@ def test_the_events_of_a_request_are_those_of_all_its_runs(ledger: Ledger) -> No
     assert told(ledger, "r1") == [("1", "request sent"), taken[0], taken[2]]
     assert told(ledger, "u-1") == [("1", "request sent"), taken[1]]
     assert told(ledger, "v-1") == [("v-1", "taken")], "nobody says who asked for it"
+
+
+def test_no_request_hides_a_job_or_a_recipe(ledger: Ledger) -> None:
+    """Whoever sends a request chooses its id."""
+    ledger.record({"v-1": {"state": SUBMITTED, "job_id": "17"}})
+    runs = [("r3", Sender(name, "eve")) for name in ("17", "v-1", "other")]
+    ledger.reserve([attempt("x-1", "r3")], runs)
+    expected = [("v-1", "taken"), ("v-1", "submitted")]
+    assert told(ledger, "17") == told(ledger, "v-1") == told(ledger, "other") == expected
 
 
 def test_what_a_person_does_to_a_request_is_among_its_events(ledger: Ledger) -> None:

@@ -23,7 +23,10 @@ WHOLE = ("time", "job", "what")
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     add = parser.add_argument
-    add("ID", help="a job as for `zwrap jobs`, the beginning of a recipe's ID, or a request's id")
+    add(
+        "ID",
+        help="a job as for `zwrap jobs`, else the beginning of a recipe's ID, else a request's id",
+    )
     add("--json", action="store_true", help="one JSON object a line")
     parser.epilog = (
         "Up to 20 events of each attempt are kept, the first and the last ones among them. Exit "

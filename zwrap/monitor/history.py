@@ -31,7 +31,7 @@ def history(ledger: Ledger, given: str) -> list[Entry]:
     Args:
         ledger: The ledger.
         given: A job as `one_of` takes it, the beginning of the ID of a recipe, or the id of a
-            request.
+            request. That comes last: it is the sender's choice, and hides no job or recipe.
 
     Raises:
         MessageError: Several jobs or recipes may be meant.
@@ -52,16 +52,16 @@ def history(ledger: Ledger, given: str) -> list[Entry]:
 
 
 def _meant(ledger: Ledger, given: str) -> tuple[list[Request], list[Attempt]]:
-    """Return requests and attempts that a name means."""
-    if requests := ledger.requests.of(given):
-        return requests, ledger.of_recipes([request.recipe_id for request in requests])
+    """Return requests and attempts that a name means: a job, else a recipe, else a request."""
     try:
         attempt = one_of(ledger, given)
     except UnknownNameError:
         recipe = recipe_of(ledger, given)
-        if recipe is None or not (attempts := ledger.of_recipes([recipe])):
-            raise
-        return ledger.requests.of_recipe(recipe), attempts
+        if recipe is not None and (attempts := ledger.of_recipes([recipe])):
+            return ledger.requests.of_recipe(recipe), attempts
+        if requests := ledger.requests.of(given):
+            return requests, ledger.of_recipes([request.recipe_id for request in requests])
+        raise
     asked = ledger.requests.of_recipe(attempt.recipe_id) if attempt.recipe_id else []
     return asked, [attempt]
 
