@@ -229,8 +229,9 @@ def test_placeholders(text: str, value: object) -> None:
 def test_headers_of_amqp(headers: dict[str, object]) -> None:
     with documented():
         properties = SimpleNamespace(headers=headers, timestamp=None, expiration="9" * 30)
+        consumer, method = SimpleNamespace(exclusive=True), SimpleNamespace(redelivered=True)
         received = FromRabbitMQ(
-            None, None, None, properties, b"{}", "q", "dead", 0.0,  # type: ignore[arg-type]
+            consumer, None, method, properties, b"{}", "q", "dead", 0.0,  # type: ignore[arg-type]
         )  # fmt: skip
         _ = received.delivery_count, received.reason, received.sent_at, received.expired
         found = received.plain_headers(())

@@ -205,7 +205,7 @@ def test_what_cannot_be_written_is_that_messages_fault(server: Server) -> None:
 def test_a_frame_that_the_server_cannot_read_is_known_among_others(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zwrap.transport.stomp.transport.checked", lambda made, place: made)
+    monkeypatch.setattr("zwrap.transport.stomp.encoding.checked", lambda made, place: made)
     transport = server.connect()
     failures: list[Any] = []
 
@@ -233,7 +233,7 @@ def test_a_frame_that_the_server_cannot_read_is_known_among_others(
 def test_a_unit_with_a_frame_that_the_server_cannot_read_is_a_dead_letter(
     server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("zwrap.transport.stomp.transport.checked", lambda made, place: made)
+    monkeypatch.setattr("zwrap.transport.stomp.encoding.checked", lambda made, place: made)
     transport = server.connect()
     transport.subscribe("q")
     transport.send("q", 1)
@@ -288,7 +288,7 @@ def test_a_copy_that_the_server_cannot_read_is_kept_whole_with_a_stub(
 def test_of_a_unit_of_several_only_the_delivery_at_fault_is_a_dead_letter(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zwrap.transport.stomp.transport.checked", lambda made, place: made)
+    monkeypatch.setattr("zwrap.transport.stomp.encoding.checked", lambda made, place: made)
     transport = server.connect()
     transport.subscribe("q", 3)
     for number in range(3):
