@@ -104,7 +104,7 @@ def test_an_ended_job_is_submitted_again_with_other_resources(on: Site, wait_unt
     wait_until(lambda: [job["state"] for job in jobs(on)] == ["failure"], seconds=30)
     [first] = jobs(on)
     for number in (2, 3):
-        done = run(on, "resubmit", first["job_id"], "-s", "cpus_per_task=2")
+        done = run(on, "resubmit", jobs(on)[-1]["job_id"], "-s", "cpus_per_task=2")
         assert done.returncode == 0, done.stderr
         assert f"is sent to cluster.submission as attempt {number}." in done.stdout
         on.run("zocalo.service", "-s", "Submitter", "--once")
@@ -114,6 +114,9 @@ def test_an_ended_job_is_submitted_again_with_other_resources(on: Site, wait_unt
             ] == [True] * expected,
             seconds=60,
         )  # fmt: skip
+    refused = run(on, "resubmit", first["job_id"])
+    assert refused.returncode == 100
+    assert "Attempt 3 at this step" in refused.stderr
     attempts = jobs(on)
     assert [job["state"] for job in attempts] == ["failure", "failure", "success"]
     tokens = [job["token"].rpartition("-") for job in attempts]

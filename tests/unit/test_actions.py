@@ -13,16 +13,17 @@ import pytest
 
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.ledger.place import default_file
-from zwrap.attempt.record import INTENDED, REJECTED, SUBMITTED, WAITING, Attempt
+from zwrap.attempt.record import GIVEN_UP, INTENDED, REJECTED, SUBMITTED, WAITING, Attempt
 from zwrap.cli import dlq_check, joblogs, zwrap
 from zwrap.configuration.clusters import ClusterSettings
 from zwrap.configuration.site import Configuration
-from zwrap.errors import PERMANENT, TEMPORARY, UnknownNameError
+from zwrap.errors import PERMANENT, TEMPORARY, UnknownNameError, UnreachableError
 from zwrap.job import State
 from zwrap.monitor.actions import EFFECTS, Situation
 from zwrap.scheduler import Command, Question
 from zwrap.submission.clusters import Cluster, Clusters
 from zwrap.transport.connect import connect
+from zwrap.transport.memory import MemoryTransport
 
 from .watched import Told, status
 
@@ -239,6 +240,146 @@ def test_a_step_at_which_another_attempt_runs_or_succeeded_is_not_submitted_agai
     ended, _, said = done(capsys, "resubmit", "failed-1")
     assert (ended, sent()) == (100, 0)
     assert "Attempt 2 at this step, job running2, has succeeded" in said
+
+
+def test_of_a_step_only_the_newest_attempt_is_submitted_again(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger = Ledger.in_file(default_file())
+    add(ledger, tmp_path, "failed", 9, SUBMITTED, "failure", attempt=2)
+    ledger.record({"failed-1": {"cause": "disk"}, "failed-2": {"job_id": "second"}})
+    ledger.close()
+    select = "resubmit", "--recipe", "r"
+    ended, out, said = done(capsys, *select, "--dry-run")
+    assert (ended, out.splitlines()[-1]) == (0, "Dry run: 1 job, none was touched.")
+    ended, out, said = done(capsys, *select)
+    assert (ended, sent()) == (0, 1)
+    assert out == "n (second) is sent to cluster.submission as attempt 3.\n"
+    assert "1 more is selected, and left out: of each step only the newest" in said
+    ended, out, said = done(capsys, "resubmit", "--cause", "disk")
+    assert (ended, out, sent()) == (0, "", 1), "the newest is not among those that are selected"
+    assert "1 more is selected, and left out: of each step only the newest" in said
+    ended, out, said = done(capsys, "resubmit", "failed-1", "second")
+    assert (ended, sent()) == (100, 2)
+    assert "failed is not sent: It is attempt 1 at its step, attempt 2 is the newest" in said
+    assert "(zwrap resubmit failed-2)" in said
+
+
+def test_a_refused_attempt_keeps_none_from_the_one_before_it(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It had no job, and perhaps no record of its message."""
+    ledger = Ledger.in_file(default_file())
+    add(ledger, tmp_path, "failed", 9, REJECTED, None, attempt=2)
+    ledger.close()
+    ended, out, said = done(capsys, "resubmit", "failed-1", "failed-2")
+    assert (ended, sent()) == (100, 1)
+    assert out == "n (failed) is sent to cluster.submission as attempt 3.\n"
+    assert "failed-2 is not sent: Attempt 1 at the same step is sent once more already." in said
+    ended, out, _ = done(capsys, "resubmit", "--recipe", "r")
+    assert (ended, out.split()[1], sent()) == (0, "(failed)", 2)
+    ended, out, _ = done(capsys, "resubmit", "--state", "rejected")
+    assert (ended, out.split()[1], sent()) == (0, "(failed-2)", 3)
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [(WAITING, "waits to be submitted"), (INTENDED, "is being submitted now")],
+    ids=["waiting", "intended"],
+)
+def test_a_step_whose_message_is_there_is_not_submitted_again(
+    state: str, words: str, site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = state
+    ended, _, said = done(capsys, "resubmit", name)
+    assert (ended, sent()) == (100, 0)
+    assert f"Its message is there already: attempt 1 at this step ({name}-1) {words}." in said
+    ledger = Ledger.in_file(default_file())
+    add(ledger, tmp_path, "failed", 9, state, None, attempt=2)
+    ledger.close()
+    ended, _, said = done(capsys, "resubmit", "failed")
+    assert (ended, sent()) == (100, 0)
+    assert f"attempt 2 at this step (failed-2) {words}." in said
+
+
+def test_a_step_in_doubt_whose_message_became_a_dead_letter_may_be_submitted_again(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger = Ledger.in_file(default_file())
+    ledger.record({"intended-1": {"reason": GIVEN_UP}})
+    ledger.close()
+    _, out, _ = done(capsys, "resubmit", "intended", "--dry-run")
+    assert EFFECTS["resubmit"][Situation.ENDED] in out
+    assert done(capsys, "resubmit", "intended")[0] == 0
+    assert sent() == 1
+
+
+def test_steps_that_are_left_out_are_told(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    ended, out, said = done(capsys, "resubmit", "--state", "success")
+    assert (ended, out, sent()) == (0, "", 0)
+    assert "1 more is selected, and left out: an attempt at the same step has succeeded" in said
+    assert "--again" in said
+    ended, _, said = done(capsys, "resubmit", "--state", "success", "--expect", "1")
+    assert (ended, sent()) == (100, 0)
+    assert "0 jobs selected, --expect 1: none was touched." in said
+
+
+def test_an_unknown_name_keeps_no_other_from_being_sent_wherever_it_stands(
+    site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def given(text: str) -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+
+    assert done(capsys, "resubmit", "nope", "failed")[0] == 100
+    assert sent() == 1
+    given("nope\nfailed\n")
+    ended, _, said = done(capsys, "resubmit", "-")
+    assert (ended, sent()) == (100, 2)
+    assert "nope is not sent: Unknown job 'nope'." in said
+    given("failed\ngood\n")
+    ended, _, said = done(capsys, "resubmit", "-", "--again")
+    assert (ended, sent()) == (100, 2), "nobody said how many there are"
+    assert "To resubmit 2 jobs needs --yes" in said
+    given("")
+    ended, _, said = done(capsys, "resubmit", "-", "--state", "failure", "--yes")
+    assert (ended, sent()) == (0, 2), "no name is no job"
+
+
+def test_what_was_sent_before_a_transport_failed_is_an_event(
+    site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(MemoryTransport):
+        sent = 0
+
+        def commit(self, *_: object, **__: object) -> None:
+            self.sent += 1
+            if self.sent > 1:
+                raise UnreachableError("The broker went away.")
+
+    monkeypatch.setattr("zwrap.cli.resubmit.connect", lambda *_: Failing())
+    ended, out, said = done(capsys, "resubmit", "failed", "good", "--again", "--reason", "disk")
+    assert (ended, out.count("is sent to"), "went away" in said) == (111, 1, True)
+    ledger = Ledger.in_file(default_file())
+    told = [[e.what for e in ledger.events.of(f"{name}-1")] for name in ("failed", "good")]
+    ledger.close()
+    assert [events.count("resubmitted") for events in told] == [1, 0]
+
+
+@pytest.mark.parametrize("command", ["cancel", "resubmit"])
+def test_a_job_id_of_too_few_digits_means_no_other_job(
+    command: str, site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger = Ledger.in_file(default_file())
+    add(ledger, tmp_path, "1734567890", 9, SUBMITTED, "failure")
+    ledger.record({"1734567890-1": {"job_id": "105"}})
+    ledger.close()
+    for short in ("17", "1734567", "10"):
+        ended, _, said = done(capsys, command, short)
+        assert (ended, sent(), site.cancelled) == (100, 0, [])
+        assert f"Unknown job '{short}'." in said
+        assert "A number of fewer than 8 digits is a job id." in said
+    for whole in ("105", "17345678"):
+        assert done(capsys, command, whole)[0] == 0
 
 
 def test_what_a_person_did_is_an_event_with_its_reason(

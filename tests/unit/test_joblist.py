@@ -15,12 +15,12 @@ from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.ledger.place import default_file
 from zwrap.attempt.record import NOWHERE, SUBMITTED, Attempt
 from zwrap.cli import jobs, zwrap
-from zwrap.cli.resubmit import _check_ended
 from zwrap.configuration.clusters import ClusterSettings
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError
 from zwrap.job import State
 from zwrap.monitor import states
+from zwrap.monitor.again import check_ended
 from zwrap.monitor.states import Answers, job_of
 from zwrap.scheduler import Command, Question
 from zwrap.submission.clusters import Cluster, Clusters
@@ -179,7 +179,7 @@ def test_the_records_of_all_missing_jobs_are_one_question(shown: Shown) -> None:
 def test_a_job_that_a_watcher_hears_is_not_submitted_again(shown: Shown) -> None:
     row = attempt(1, outcome=None, missing=5.0, seen_state="running", seen_reason="it is heard")
     with pytest.raises(MessageError, match="Job 1 on cluster local is running; end it first"):
-        _check_ended(row, Answers(Clusters(Configuration()), [row]))
+        check_ended(row, Answers(Clusters(Configuration()), [row]))
 
 
 # -- pages -------------------------------------------------------------------------------------

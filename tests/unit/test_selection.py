@@ -14,6 +14,7 @@ from rich.cells import cell_len
 
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.ledger.place import default_file
+from zwrap.attempt.ledger.query import Queries
 from zwrap.attempt.record import SUBMITTED, Attempt
 from zwrap.cli import zwrap
 from zwrap.configuration.clusters import ClusterSettings
@@ -166,6 +167,20 @@ def test_numbers_are_those_of_the_lists(ledger: Ledger, capsys: pytest.CaptureFi
         {"jobs": 6, "state": "failure"}, {"jobs": 3, "state": "running"},
         {"jobs": 3, "state": "success"},
     ]  # fmt: skip
+
+
+def test_a_job_that_is_concluded_while_jobs_are_read_is_listed_once(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    each = Queries.each
+
+    def late(self: Queries, *given: Any, **values: Any) -> Iterator[Attempt]:
+        if values.get("outcome"):  # those without an end have been read
+            ledger.record({"t10-1": {"outcome": "failure"}})
+        yield from each(self, *given, **values)
+
+    monkeypatch.setattr(Queries, "each", late)
+    assert found(capsys, "--state", "failure,running", "-n", "4") == [8, 9, 10, 11]
 
 
 def test_how_far_files_are_looked_into_is_told(

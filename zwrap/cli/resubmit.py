@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,17 +15,19 @@ from zwrap.attempt.directory import SUBMISSION
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import Attempt
 from zwrap.attempt.retry import edited, keep_cluster
-from zwrap.cli.common import complain, say
+from zwrap.cli.common import complain, remark, say
 from zwrap.cli.joblist import ledger_of
 from zwrap.cli.selecting import (
     FROM_INPUT,
     STATUSES,
+    NoNamesError,
     chosen_jobs,
     declare_action,
     declare_query,
     may_act,
     name_of,
     note_action,
+    query_of,
     show_effects,
 )
 from zwrap.configuration.site import Configuration
@@ -34,16 +37,23 @@ from zwrap.errors import (
     MessageError,
     PermanentError,
     TemporaryError,
-    UnreachableError,
     ZwrapError,
 )
-from zwrap.job import Outcome, State
+from zwrap.job import Outcome
 from zwrap.message.content import ATTEMPT_HEADER, Outgoing
 from zwrap.message.jsontext import decode
 from zwrap.message.limits import Limits
 from zwrap.monitor.actions import Situation
+from zwrap.monitor.again import (
+    check_ended,
+    check_newest,
+    check_others,
+    newer_than,
+    rank_of,
+    step_of,
+)
 from zwrap.monitor.finding import one_of
-from zwrap.monitor.states import UNKNOWN, Answers, KnownJob, job_of
+from zwrap.monitor.states import Answers, KnownJob
 from zwrap.recipe.envelope import Envelope
 from zwrap.submission.clusters import Clusters
 from zwrap.submission.request import prepare
@@ -79,38 +89,46 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         if options.dry_run:
             show_effects("resubmit", chosen.jobs)
             return chosen.status
-        if not chosen.jobs or not may_act("resubmit", chosen.jobs, options, named=chosen.named):
+        if not (chosen.jobs or options.expect):
+            return chosen.status
+        if not may_act("resubmit", chosen.jobs, options, named=chosen.named):
             return chosen.status
         messages, status = _sendable(ledger, configuration, options, chosen.jobs)
         status = max(status, chosen.status)
         if not messages:
             return status
-        sent, worse = _send(configuration, options, messages)
-        note_action(ledger, sent, "resubmitted", options.reason)
-    return max(status, worse)
+        return max(status, _send(ledger, configuration, options, messages))
 
 
 def _send(
+    ledger: Ledger,
     configuration: Configuration,
     options: argparse.Namespace,
     messages: Sequence[tuple[Attempt, Outgoing]],
-) -> tuple[list[Attempt], int]:
-    """Send messages; return the attempts whose messages were sent, and the exit status."""
-    sent, status = [], 0
-    with connect(configuration, options.transport) as transport:
-        for attempt, message in messages:
-            what = f"{attempt.job_name} ({attempt.job_id})"
-            try:
-                transport.commit([message])
-                transport.flush()
-            except PermanentError as error:
-                complain(f"{what} is not sent: {error}")
-                status = PERMANENT
-                continue
-            sent.append(attempt)
-            number = message.headers[ATTEMPT_HEADER]
-            say(f"{what} is sent to {message.destination} as attempt {number}.")
-    return sent, status
+) -> int:
+    """Send messages, keep an event of each that was sent, and return the exit status.
+
+    Events are kept even if the transport fails in the middle.
+    """
+    sent: list[Attempt] = []
+    status = 0
+    try:
+        with connect(configuration, options.transport) as transport:
+            for attempt, message in messages:
+                what = f"{attempt.job_name} ({attempt.job_id or attempt.token})"
+                try:
+                    transport.commit([message])
+                    transport.flush()
+                except PermanentError as error:
+                    complain(f"{what} is not sent: {error}")
+                    status = PERMANENT
+                    continue
+                sent.append(attempt)
+                number = message.headers[ATTEMPT_HEADER]
+                say(f"{what} is sent to {message.destination} as attempt {number}.")
+    finally:
+        note_action(ledger, sent, "resubmitted", options.reason)
+    return status
 
 
 class _Chosen(NamedTuple):
@@ -125,21 +143,56 @@ class _Chosen(NamedTuple):
 def _chosen(ledger: Ledger, configuration: Configuration, options: argparse.Namespace) -> _Chosen:
     """Return the jobs that the command line selects; a name that means none is told."""
     status, known = 0, []
-    for name in options.JOB:
+    by_hand = FROM_INPUT not in options.JOB
+    for name in _names(options):
         try:
-            if name != FROM_INPUT:
-                one_of(ledger, name)
+            one_of(ledger, name)
             known.append(name)
         except PermanentError as error:
             complain(f"{name} is not sent: {error}")
             status = PERMANENT
     if status and not known:
-        return _Chosen([], named=True, status=status)
-    options.JOB = known
+        return _Chosen([], named=by_hand, status=status)
+    options.JOB = known or options.JOB
     jobs, named = chosen_jobs(ledger, configuration, options, (Situation.ENDED, Situation.MISSING))
-    if not named and not options.again:
-        jobs = [job for job in jobs if not _succeeded(ledger, job.attempt)]
-    return _Chosen(jobs, named, status)
+    if not named or not by_hand:
+        return _Chosen(_of_use(ledger, jobs, again=options.again), named=False, status=status)
+    return _Chosen(jobs, named=True, status=status)
+
+
+def _names(options: argparse.Namespace) -> Sequence[str]:
+    """Return the names of jobs that a person gave, or that stand on standard input."""
+    with contextlib.suppress(NoNamesError):
+        return query_of(options).ids if options.JOB else ()
+    return ()
+
+
+def _of_use(ledger: Ledger, jobs: Sequence[KnownJob], *, again: bool) -> list[KnownJob]:
+    """Return one job at most of each step; how many others there are, and why, is told.
+
+    `again`: True if a success is no reason to leave a step out.
+    """
+    kept, newest, done = [], dict[str, Attempt](), 0
+    for job in jobs:
+        attempt, family = job.attempt, ledger.queries.family(job.attempt)
+        if not again and Outcome.SUCCESS.value in {e.outcome for e in (attempt, *family)}:
+            done += 1
+            continue
+        kept.append(job)
+        last = newest.get(step_of(attempt), attempt)
+        newest[step_of(attempt)] = max(
+            last, attempt, newer_than(attempt, family) or attempt, key=rank_of
+        )
+    of_use = [job for job in kept if newest[step_of(job.attempt)].token == job.attempt.token]
+    _tell_left(done, "an attempt at the same step has succeeded (--again: these, too)")
+    _tell_left(len(kept) - len(of_use), "of each step only the newest attempt is submitted")
+    return of_use
+
+
+def _tell_left(number: int, why: str) -> None:
+    """Say how many of the jobs that are selected are left out, and why."""
+    if number:
+        remark(f"{number} more {'is' if number == 1 else 'are'} selected, and left out: {why}.")
 
 
 def _sendable(
@@ -152,13 +205,15 @@ def _sendable(
     clusters = Clusters(configuration)
     changes = dict(key_value(setting, "-s") for setting in options.set)
     answers = Answers(clusters, tell=complain)
-    messages, status = [], 0
+    messages: list[tuple[Attempt, Outgoing]] = []
+    status = 0
     for attempt in (job.attempt for job in jobs):
         try:
             answers.turn_to([attempt])
-            _check_ended(attempt, answers)
+            check_ended(attempt, answers)
             family = ledger.queries.family(attempt)
-            _check_others(attempt, family, answers, again=options.again)
+            check_others(attempt, family, answers, again=options.again)
+            check_newest(attempt, family, [each for each, _ in messages])
             content, place = _submission(attempt, ledger)
             message = _message(
                 attempt, family, changes, clusters, content, place, configuration.site.limits
@@ -171,34 +226,6 @@ def _sendable(
     return messages, status
 
 
-def _succeeded(ledger: Ledger, attempt: Attempt) -> bool:
-    """Return True if an attempt at the same message is known to have succeeded."""
-    ends = {each.outcome for each in (attempt, *ledger.queries.family(attempt))}
-    return Outcome.SUCCESS.value in ends
-
-
-def _check_others(
-    attempt: Attempt, family: Sequence[Attempt], answers: Answers, *, again: bool
-) -> None:
-    """Raise MessageError if another attempt at the message lives, or if one has succeeded.
-
-    `again`: True if a success is no reason not to.
-    """
-    for other in family:
-        answers.turn_to([other])
-        job = job_of(other, answers)
-        if other.token != attempt.token and job.live is not None:
-            raise MessageError(
-                f"Attempt {other.number} at the same step is {job.state} as job {other.job_id} on "
-                f"cluster {other.cluster}; end it first (zwrap cancel {other.job_id})."
-            )
-        if job.state == Outcome.SUCCESS.value and not again:
-            raise MessageError(
-                f"Attempt {other.number} at this step, job {other.job_id}, has succeeded; what "
-                "follows would happen twice. Say --again to submit it all the same."
-            )
-
-
 def _explained(error: Exception) -> str:
     """Return what is wrong with a job; an exception that was not foreseen is logged, too."""
     if isinstance(error, ZwrapError):
@@ -207,25 +234,6 @@ def _explained(error: Exception) -> str:
         return f"{error.filename} cannot be read: {error.strerror}."
     log.error("The record of the job cannot be used", exc_info=error)
     return f"its record cannot be used ({type(error).__name__})."
-
-
-def _check_ended(attempt: Attempt, answers: Answers) -> None:
-    """Raise an error unless the job is known to have ended: two jobs must not share a directory.
-
-    Raises:
-        MessageError: The job lives.
-        UnreachableError: The cluster cannot be asked.
-    """
-    job = job_of(attempt, answers)
-    if job.live is not None or job.state == State.RUNNING.value:  # that a Watcher hears
-        raise MessageError(
-            f"Job {attempt.job_id} on cluster {attempt.cluster} is {job.state}; end it first "
-            f"(zwrap cancel {attempt.job_id})."
-        )
-    if job.state == UNKNOWN:
-        raise UnreachableError(
-            f"Cluster {attempt.cluster} cannot be asked whether job {attempt.job_id} has ended."
-        )
 
 
 def _submission(attempt: Attempt, ledger: Ledger) -> tuple[dict[str, object], Path]:

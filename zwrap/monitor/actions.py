@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from zwrap.attempt.record import IN_DOUBT, WAITING
+from zwrap.attempt.record import GIVEN_UP, IN_DOUBT, WAITING
 from zwrap.job import State
 from zwrap.monitor.states import KnownJob, may_live
 
@@ -38,8 +38,8 @@ EFFECTS: dict[str, dict[Situation, str]] = {
         Situation.RUNNING: "refused: end it first",
         Situation.MISSING: "as an ended one; refused while its cluster cannot be asked, or a "
         "Watcher hears its wrapper",
-        Situation.ENDED: "its message is sent once more, as the next attempt; refused without "
-        "--again if an attempt at it has succeeded",
+        Situation.ENDED: "its message is sent once more, as the next attempt; refused if there is "
+        "a newer attempt, and without --again if an attempt at it has succeeded",
     },
 }  # fmt: skip
 """Command to what it does to a job in each situation, as clauses for people."""
@@ -52,7 +52,7 @@ def situation_of(job: KnownJob) -> Situation:
         return Situation.ENDED
     if attempt.state == WAITING:
         return Situation.WAITING
-    if attempt.state in IN_DOUBT:
+    if attempt.state in IN_DOUBT and attempt.reason != GIVEN_UP:
         return Situation.IN_DOUBT
     if not may_live(attempt):
         return Situation.ENDED

@@ -6,7 +6,7 @@ import fnmatch
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -21,6 +21,10 @@ from zwrap.monitor.states import NO_JOB, Answers, KnownJob, job_of, may_live
 
 MOST_NAMED = 5
 """Largest number of attempts that are named where several are meant."""
+
+SHORTEST_NUMBER = 8
+"""Smallest number of characters from which a name of digits alone may be the beginning of a token;
+a shorter one is a job id, of which a digit too few must not mean another job."""
 
 OUTCOMES = frozenset(each.value for each in Outcome)
 
@@ -70,6 +74,8 @@ def count(
 def one_of(ledger: Ledger, given: str) -> Attempt:
     """Return the attempt with a job id, a token that begins so, or ``cluster:job``.
 
+    Digits alone are the beginning of a token only if they are `SHORTEST_NUMBER` at least.
+
     Raises:
         MessageError: The name is empty, or several attempts match.
         UnknownNameError: No attempt matches.
@@ -80,10 +86,11 @@ def one_of(ledger: Ledger, given: str) -> Attempt:
         )
     cluster, colon, job_id = given.rpartition(":")
     asked = ledger.queries
+    is_number = given.isdecimal() and len(given) < SHORTEST_NUMBER
     for found in (
         asked.with_job_id(given, MOST_NAMED + 1),
         asked.with_job_id(job_id, MOST_NAMED + 1, cluster) if colon else [],
-        asked.with_beginning(given, MOST_NAMED + 1),
+        [] if is_number else asked.with_beginning(given, MOST_NAMED + 1),
     ):
         if len(found) > 1:
             names = ", ".join(f"{each.token} on {each.cluster}" for each in found[:MOST_NAMED])
@@ -93,7 +100,9 @@ def one_of(ledger: Ledger, given: str) -> Attempt:
         if found:
             return found[0]
     last = asked.newest(20)
-    raise UnknownNameError("job", given, [each.job_id or each.token for each in last])
+    further = f"A number of fewer than {SHORTEST_NUMBER} digits is a job id." if is_number else ""
+    known = [each.job_id or each.token for each in last]
+    raise UnknownNameError("job", given, known, further=further)
 
 
 def recipe_of(ledger: Ledger, given: str) -> str | None:
@@ -144,8 +153,8 @@ class _Looking:
             streams += [asked.each(ended, outcome=each) for each in self.outcomes]
         else:
             streams = [asked.each(self.rows)]
-        rows: Iterator[Attempt] = heapq.merge(
-            *streams, key=lambda row: (row.created, row.token), reverse=True
+        rows = _each_once(
+            heapq.merge(*streams, key=lambda row: (row.created, row.token), reverse=True)
         )
         if query.needs_files or with_files:
             rows = self._bounded(rows)
@@ -213,6 +222,15 @@ class _Looking:
         if query.programs and program_of(job, kept) not in query.programs:
             return False
         return agrees(kept, query.where) if query.where else True
+
+
+def _each_once(rows: Iterable[Attempt]) -> Iterator[Attempt]:
+    """Yield rows, each token once: a job that is concluded meanwhile is in two streams."""
+    seen: set[str] = set()
+    for row in rows:
+        if row.token not in seen:
+            seen.add(row.token)
+            yield row
 
 
 def _is_cause(job: KnownJob, cause: str) -> bool:
