@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 
 from zwrap.host import stopping
@@ -137,6 +138,16 @@ slurm_cgroup = _fixture("slurm-cgroup")
 slurm_torque = _fixture("slurm-torque")
 slurm_accounting = _fixture("slurm-accounting")
 """With accounting, and a controller that soon forgets."""
+
+
+@pytest.fixture
+def empty_postgresql(postgresql: dict[str, Any]) -> dict[str, Any]:
+    """Return how to reach the database, in which there are no tables any more."""
+    engine = sa.create_engine(postgresql["url"], poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        connection.execute(sa.text("drop schema public cascade"))
+        connection.execute(sa.text("create schema public"))
+    return postgresql
 
 
 @pytest.fixture(scope="session")

@@ -29,14 +29,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/ledger"
         return
-    url = request.getfixturevalue("postgresql")["url"]
-    engine = sa.create_engine(url)
-    with engine.begin() as connection:
-        connection.execute(
-            sa.text("drop table if exists attempts, words, events, requests, ledger_schema")
-        )
-    engine.dispose()
-    yield url
+    yield request.getfixturevalue("empty_postgresql")["url"]
 
 
 @pytest.fixture

@@ -51,12 +51,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/ledger"
         return
-    url = request.getfixturevalue("postgresql")["url"]
-    with connected(url) as connection:
-        connection.execute(
-            sa.text("drop table if exists attempts, words, events, requests, ledger_schema")
-        )
-    yield url
+    yield request.getfixturevalue("empty_postgresql")["url"]
 
 
 @contextlib.contextmanager

@@ -90,8 +90,8 @@ def test_an_unknown_name_is_refused(site: Site) -> None:
 
 @pytest.mark.slow
 def test_events_are_in_a_ledger_on_a_server(
-    site: Site, postgresql: dict[str, Any], wait_until: Wait, tmp_path: Path
+    site: Site, empty_postgresql: dict[str, Any], wait_until: Wait, tmp_path: Path
 ) -> None:
-    site.sections["ledger"] = {"plugin": "ledger", "url": postgresql["url"]}
+    site.sections["ledger"] = {"plugin": "ledger", "url": empty_postgresql["url"]}
     site.write_config()
     test_a_request_is_followed_to_its_end(site, wait_until, tmp_path)

@@ -60,15 +60,15 @@ def test_a_job_is_cancelled(on: Site, wait_until: Wait) -> None:
 
 @pytest.mark.slow
 def test_the_ledger_may_be_a_server(
-    site: Site, postgresql: dict[str, Any], wait_until: Wait
+    site: Site, empty_postgresql: dict[str, Any], wait_until: Wait
 ) -> None:
-    site.sections["ledger"] = {"plugin": "ledger", "url": postgresql["url"]}
+    site.sections["ledger"] = {"plugin": "ledger", "url": empty_postgresql["url"]}
     site.write_config()
     submit(site, "good", "true")
     good = lambda: [job["state"] for job in jobs(site) if job["job_name"] == "good"]  # noqa: E731
     wait_until(lambda: good() == ["success"])
     assert not (site.directory / "state" / "ledger.sqlite").exists()
-    site.sections["ledger"]["url"] = postgresql["url"].replace("127.0.0.1:", "127.0.0.1:1")
+    site.sections["ledger"]["url"] = empty_postgresql["url"].replace("127.0.0.1:", "127.0.0.1:1")
     site.write_config()
     done = run(site, "jobs")
     assert done.returncode in (100, 111)
