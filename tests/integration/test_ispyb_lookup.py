@@ -349,7 +349,7 @@ def test_database_that_is_away_holds_up_only_requests_that_name_data(
         assert settlement.verb is Verb.RETRY
         assert not settlement.counted
         assert 4 < settlement.delay_s <= 5
-    [told] = [line.message for line in caplog.records if line.levelname == "WARNING"]
+    [told] = [line.getMessage() for line in caplog.records if line.levelname == "WARNING"]
     assert told.startswith(
         "Requests that name data wait until this is over: The database 127.0.0.1:1/ispyb cannot be "
         "used: "
@@ -374,7 +374,7 @@ def test_connection_that_is_lost_holds_up_the_request_until_the_database_answers
     database.close()
     proxy.close()
     assert proxy.cut == 2
-    assert [line.message.partition(":")[0] for line in caplog.records] == 2 * [
+    assert [line.getMessage().partition(":")[0] for line in caplog.records] == 2 * [
         "Requests that name data wait until this is over",
         "Requests that name data go on",
     ]
@@ -448,7 +448,7 @@ def test_columns_that_the_database_lacks_are_null_and_told_once(
     assert found["ispyb_beamline"] is found["ispyb_energy_scan_info"].get("fp") is None
     assert found["ispyb_dc_info"].keys() >= {"comments", "wavelength"}
     assert found["ispyb_dc_info"]["wavelength"] is None
-    [told] = [each.message for each in caplog.records if each.name == LOG]
+    [told] = [each.getMessage() for each in caplog.records if each.name == LOG]
     assert "BLSample.SMILES, " in told
     assert "DataCollection.wavelength, " in told
     assert "runStatus" not in told

@@ -324,7 +324,7 @@ def test_database_that_is_away_is_temporary_for_the_request_and_not_asked_for_ea
     clock.now += 6.0
     with pytest.raises(WaitingError, match="SELECT is denied"):
         look_up.fill({}, {"ispyb_dcid": 7})
-    assert [line.message for line in caplog.records] == [
+    assert [line.getMessage() for line in caplog.records] == [
         "Requests that name data wait until this is over: The database is away."
     ]
 

@@ -626,7 +626,7 @@ def test_the_log_of_a_service_that_logs_more_names_what_was_written(
     site.plain({"parameters": several, "content": 1})
     site.work()
     assert any(
-        each.message.endswith(" is written: write (2)") and each.levelname == "DEBUG"
+        each.getMessage().endswith(" is written: write (2)") and each.levelname == "DEBUG"
         for each in caplog.records
     )
 
